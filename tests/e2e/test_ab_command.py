@@ -134,6 +134,11 @@ def trec(folder: Path, questions: Sequence[tuple[str, str, str]]) -> tuple[Path,
     return topics, qrels
 
 
+def _words(of: Result) -> str:
+    """What an error says, without the frame in which wrong usage is shown."""
+    return " ".join(of.stderr.replace("│", " ").split())
+
+
 def test_a_beir_folder_is_asked_and_decides(served: Served, tmp_path: Path) -> None:
     questions = beir(tmp_path / "beir", labelled(served.ids, WAYS))
     common = ("static", "shorter", "--questions", questions, "--owner", "Ada", "--metric", "recall@3")
@@ -154,8 +159,10 @@ def test_a_beir_folder_is_asked_and_decides(served: Served, tmp_path: Path) -> N
     assert found["metrics"][0]["a"] > 0.5
     shown = served.command.typed("ab", "show", experiment["experiment_id"]).stdout
     assert "verdict      static and shorter are the same" in shown or " better by " in shown
-    freed = served.command.typed("ab", "end", experiment["experiment_id"], "--json")
-    assert freed.document["experiment"]["keep"] is False
+    kept = served.command.typed("ab", "show", experiment["experiment_id"])
+    assert "space kept   until it is ended by hand\n" in kept.stdout
+    freed = served.command.typed("ab", "end", experiment["experiment_id"])
+    assert "space kept   no: it is freed at once\n" in freed.stdout
 
 
 def test_trec_files_are_asked_through_a_server_and_its_client(served: Served, tmp_path: Path) -> None:
@@ -163,7 +170,9 @@ def test_trec_files_are_asked_through_a_server_and_its_client(served: Served, tm
     questions = labelled(served.ids, WAYS[:2])
     topics, qrels = trec(tmp_path / "trec", questions)
     alone = served.through("ab", "start", "static", "shorter", "--questions", topics, "--yes")
-    assert (alone.code, "--qrels" in alone.stderr) == (2, True)
+    assert (alone.code, "give the file of right answers with --qrels too" in _words(alone)) == (2, True)
+    without = served.through("ab", "start", "static", "shorter", "--qrels", qrels, "--yes")
+    assert (without.code, "give the file of TREC topics with --questions too" in _words(without)) == (2, True)
     begun = served.through(
         "ab", "start", "static", "shorter", "--questions", topics, "--qrels", qrels, "--owner", "Ada", "--yes"
     )
@@ -226,12 +235,15 @@ def test_a_wrong_file_is_said_with_its_place(
 
 def test_a_folder_or_a_file_that_is_missing_is_said(served: Served, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "gone"):
-        wrong = served.command.typed(
-            "ab", "start", "static", "shorter", "--questions", path, "--qrels", tmp_path / "none", "--yes"
-        )
+    qrels = ("--qrels", tmp_path / "none")
+    for path, more in ((tmp_path / "empty", ()), (tmp_path / "gone", qrels)):
+        wrong = served.command.typed("ab", "start", "static", "shorter", "--questions", path, *more, "--yes")
         assert wrong.code == 1, wrong.stderr
         assert str(tmp_path) in wrong.stderr
+    both = served.command.typed(
+        "ab", "start", "static", "shorter", "--questions", tmp_path / "empty", *qrels, "--yes"
+    )
+    assert (both.code, "leave --qrels out" in _words(both)) == (2, True)
 
 
 def test_the_route_is_compared_and_promoted_by_command(served: Served) -> None:

@@ -35,6 +35,11 @@ def test_a_tenant_is_switched_back_and_forth_and_the_old_vectors_are_deleted(com
     assert (dry.code, "for 1 tenant with 3 documents" in dry.stdout) == (0, True)
     assert command.typed("models", "switches").stdout == "no switch to another model is under way\n"
     assert command.typed("models", "switch", "--to", "shorter").code == 2  # there is no terminal to ask
+    early = command.typed("models", "retire")  # nothing is asked about what is not there
+    assert (early.code, "no switch to another model of tenant `local` is under way" in early.stderr) == (
+        1,
+        True,
+    )
 
     nothing = command.typed("models", "switch", "--to", "static", "--yes")
     assert nothing.code == 0, nothing.stderr

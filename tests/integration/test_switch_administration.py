@@ -148,7 +148,10 @@ async def test_a_refused_switch_shows_reasons_and_the_worst_and_its_force_is_log
 ) -> None:
     settings = configure(models=MODELS)
     async with running(settings, catalogue=HeldCatalogue(settings.models, spoilt=0.5)) as fleet:
-        jobs = [await fleet.submit(**document(number)) for number in range(25)]
+        places = {f"doc-{number}": f"/shelf/{number}.md" for number in range(25)}
+        jobs = [
+            await fleet.submit(**document(number), source=places[f"doc-{number}"]) for number in range(25)
+        ]
         for job_id in jobs:
             await fleet.jobs.wait(job_id, timeout_seconds=HANG_SECONDS)
         door = door_of(fleet)
@@ -159,6 +162,7 @@ async def test_a_refused_switch_shows_reasons_and_the_worst_and_its_force_is_log
         assert not refused.gate.passed
         assert "max_recall_loss" in refused.gate.reasons[0]
         assert [one.new_rank for one in refused.worst[:2]] == [None, None]
+        assert {one.source for one in refused.worst} == {places[one.media_id] for one in refused.worst}
         assert {one.question for one in refused.worst} <= {
             text
             for number in range(25)

@@ -27,8 +27,9 @@ from embedfleet.cli.ab_options import (
     Yes,
 )
 from embedfleet.cli.ab_report import HEADINGS, RIGHT, cells, say_experiment, say_plan, say_results
+from embedfleet.cli.disk_space import confirm_with_space
 from embedfleet.cli.options import AsJson, Tenant
-from embedfleet.cli.output import confirm, print_json, say_table, warn
+from embedfleet.cli.output import confirm, print_json, say, say_table, warn
 from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.systems.opening import with_system
 from embedfleet.wording import number_of
@@ -89,14 +90,14 @@ def start(
         "model_b": model_b,
         "owner": owner or _user(),
         "source": _source(chosen),
-        "questions": () if questions is None else _read(questions, qrels),
+        "questions": _read(questions, qrels),
         "metric": metric,
         "smallest_difference": smallest_difference,
         "power": power,
         "days": days,
         "keep": keep,
     }
-    _show(_begun(place, tenant, wanted, yes=yes), as_json=as_json)
+    _show(_begun(place, tenant, wanted, yes=yes, quiet=as_json), as_json=as_json)
 
 
 @app.command("list")
@@ -114,6 +115,8 @@ def list_experiments(
     found = _with_experiments(place, look)
     if as_json:
         print_json({"experiments": [one.json_document() for one in found]})
+    elif not found:
+        say("no comparison was begun yet")
     else:
         say_table(HEADINGS, map(cells, found), right=RIGHT)
 
@@ -150,20 +153,36 @@ def promote(
     Nothing is embedded again. From the route, all documents go to the model, and the tenant's rules end with
     the switch. If the tenant has the arm already, nothing changes, and the other space is freed.
     """
-    confirm(f"Give the tenant {arm or 'B'}, if it passes the gate?", yes=yes)
+    if not yes:
+        known = _with_experiments(place, lambda door: door.show(experiment_id)).experiment
+        confirm(_promotion(known, arm), yes=False)
     _show(_with_experiments(place, lambda door: door.promote(experiment_id, arm)), as_json=as_json)
 
 
-def _begun(place: Place, tenant: str | None, wanted: Mapping[str, Any], *, yes: bool) -> ExperimentInfo:
-    """Say what a comparison would do, ask, and begin it."""
+def _promotion(one: ExperimentInfo, arm: str | None) -> str:
+    """Return what is asked before an arm is promoted; B if none is named."""
+    chosen = arm or one.model_b
+    own = "route" if "route" in (one.model_a, one.model_b) else one.model_a
+    if chosen == own:
+        return f"Leave tenant {one.tenant} as it is, and free the other space?"
+    return f"Switch tenant {one.tenant} to {chosen}, if it passes the gate?"
+
+
+def _begun(
+    place: Place, tenant: str | None, wanted: Mapping[str, Any], *, yes: bool, quiet: bool
+) -> ExperimentInfo:
+    """Say what a comparison would do, ask, and begin it. With `quiet`, stdout is left to the result."""
     from embedfleet.experiments.schemas import ExperimentRequest
 
     async def begin(system: System) -> ExperimentInfo:
         door = await system.experiments()
         request = ExperimentRequest(tenant=await system.tenant(tenant), **wanted)
-        if not yes:
-            say_plan(await door.plan(request))
-            confirm("Begin?", yes=False)
+        plan = await door.plan(request)
+        if not (yes or quiet):
+            say_plan(plan)
+        work = plan.to_embed
+        needed = work.vector_bytes + work.text_bytes + work.record_bytes
+        confirm_with_space("Begin?", needed_bytes=needed, free_bytes=work.free_bytes, yes=yes)
         begun = await door.begin(request)
         if system.stands_still():
             warn("no orchestrator runs here: the comparison goes on when one does (`embedfleet serve`)")
@@ -182,14 +201,30 @@ def _source(chosen: Mapping[QuestionSource, bool]) -> QuestionSource:
     return sources[0] if sources else QuestionSource.KNOWN_ITEMS
 
 
-def _read(questions: Path, qrels: Path | None) -> tuple[LabelledQuestion, ...]:
+def _read(questions: Path | None, qrels: Path | None) -> tuple[LabelledQuestion, ...]:
+    """Return the labelled questions of these files; none without any."""
     from embedfleet.evaluation.question_files import read_beir, read_trec
     from embedfleet.experiments.schemas import LabelledAnswer, LabelledQuestion
 
+    if questions is None and qrels is None:
+        return ()
+    if questions is None:
+        raise typer.BadParameter(
+            "right answers need their questions: give the file of TREC topics with --questions too",
+            param_hint="--qrels",
+        )
     if questions.is_dir():
+        if qrels is not None:
+            raise typer.BadParameter(
+                f"{questions} is a folder as BEIR has it, with its right answers in it: leave --qrels out",
+                param_hint="--qrels",
+            )
         found = read_beir(questions)
     elif qrels is None:
-        raise typer.BadParameter("give the file of right answers too", param_hint="--qrels")
+        raise typer.BadParameter(
+            f"{questions} is a file of TREC topics: give the file of right answers with --qrels too",
+            param_hint="--questions",
+        )
     else:
         found = read_trec(questions, qrels)
     if found.unanswered or found.orphans:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from embedfleet.cli.models_switch_report import megabytes, told_time
+from embedfleet.cli.disk_space import megabytes
+from embedfleet.cli.document_names import short_names
+from embedfleet.cli.models_switch_report import told_time
 from embedfleet.cli.output import readable, readable_time, say, say_table
 from embedfleet.wording import number_of, readable_seconds
 
@@ -82,11 +84,16 @@ def say_experiment(one: ExperimentInfo) -> None:
         say(f"A/A check    {_checks(one.checks)}")
     say(f"verdict      {_verdict(one)}")
     if one.ended_at is not None:
-        kept = "until it is ended by hand" if one.keep else "no"
-        if one.space_kept_until is not None and not one.keep:
-            kept = f"until {readable_time(one.space_kept_until)}"
-        say(f"space kept   {kept}")
+        say(f"space kept   {_kept(one)}")
     _say_warnings(one.warnings)
+
+
+def _kept(one: ExperimentInfo) -> str:
+    """Say how long the second space is kept."""
+    if one.keep:
+        return "until it is ended by hand"
+    until = one.space_kept_until
+    return "no: it is freed at once" if until is None else f"until {readable_time(until)}"
 
 
 def say_results(found: ExperimentResults) -> None:
@@ -114,44 +121,45 @@ def say_results(found: ExperimentResults) -> None:
         say_table(
             ("slice", "", "n", "A", "B", "B - A", "95%"), map(_figures, found.slices), right=range(2, 6)
         )
-    _say_questions(f"where {one.model_b} loses most", found.worst)
-    _say_questions(f"where {one.model_b} gains most", found.best)
+    shown = [hit for question in (*found.worst, *found.best) for hit in (*question.a, *question.b)]
+    names = short_names((hit.media_id, hit.source) for hit in shown)
+    _say_questions(f"where {one.model_b} loses most", found.worst, names)
+    _say_questions(f"where {one.model_b} gains most", found.best, names)
 
 
-def _say_questions(title: str, questions: Iterable[QuestionInfo]) -> None:
+def _say_questions(
+    title: str, questions: Iterable[QuestionInfo], names: Mapping[tuple[str, str | None], str]
+) -> None:
     for number, one in enumerate(questions):
         if not number:
             say("")
             say(title)
         text = "(its document has changed)" if one.text is None else one.text
-        say(f"  {text}  [A {one.score_a:.2f}, B {one.score_b:.2f}; right: {_right(one)}]")
-        for a, b in _side_by_side(one):
+        say(f"  {text}  [A {one.score_a:.2f}, B {one.score_b:.2f}; right: {_right(one, names)}]")
+        for a, b in _side_by_side(one, names):
             say(f"    A {a:<{_LONGEST_CELL}}  B {b}".rstrip())
 
 
-def _side_by_side(one: QuestionInfo) -> Iterable[tuple[str, str]]:
+def _side_by_side(
+    one: QuestionInfo, names: Mapping[tuple[str, str | None], str]
+) -> Iterable[tuple[str, str]]:
     for rank in range(_HITS_SHOWN):
-        a, b = (_passage(hits[rank]) if rank < len(hits) else "" for hits in (one.a, one.b))
+        a, b = (_passage(hits[rank], names) if rank < len(hits) else "" for hits in (one.a, one.b))
         if a or b:
             yield a, b
 
 
-def _passage(one: PassageInfo) -> str:
+def _passage(one: PassageInfo, names: Mapping[tuple[str, str | None], str]) -> str:
     mark = "*" if one.is_right else " "
     text = " ".join((one.text or "").split())
-    shown = f"{mark} {_name(one)} {one.start}-{one.end}: {text}"
+    shown = f"{mark} {names[one.media_id, one.source]} {one.start}-{one.end}: {text}"
     return shown if len(shown) <= _LONGEST_CELL else shown[: _LONGEST_CELL - 1] + "…"
 
 
-def _right(one: QuestionInfo) -> str:
+def _right(one: QuestionInfo, names: Mapping[tuple[str, str | None], str]) -> str:
     """Return the names of the right documents. Their sources are known of those that were found."""
-    names = {hit.media_id: _name(hit) for hit in (*one.a, *one.b)}
-    return ", ".join(names.get(media_id, media_id) for media_id in one.right) or "-"
-
-
-def _name(one: PassageInfo) -> str:
-    """Return the end of a document's source, which has room in a line, or its id."""
-    return one.media_id if one.source is None else one.source.rstrip("/").rpartition("/")[2]
+    known = {media_id: name for (media_id, _), name in names.items()}
+    return ", ".join(known.get(media_id, media_id) for media_id in one.right) or "-"
 
 
 def _figures(one: Figures) -> tuple[str, ...]:

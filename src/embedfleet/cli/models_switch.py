@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.cli.disk_space import confirm_with_space, warn_of_little_space
 from embedfleet.cli.models_switch_options import EveryTenant, Jobs, Percent, Yes, selection_of
 from embedfleet.cli.models_switch_report import print_switches, say_estimate, say_switches, warn_of_skipped
 from embedfleet.cli.models_switch_run import CarriedOut, carry_out, exit_code
 from embedfleet.cli.options import AsJson, Tenant
-from embedfleet.cli.output import confirm, print_json, say
+from embedfleet.cli.output import print_json, say
 from embedfleet.cli.place import Place, somewhere
 from embedfleet.cli.quantities import percent as percent_of
 from embedfleet.cli.systems.opening import with_system
@@ -62,9 +63,11 @@ def switch(
         print_json({"estimate": found.json_document()})
     if not as_json:
         say_estimate(found)
+    needed = found.vector_bytes + found.text_bytes + found.record_bytes
     if dry_run:
+        warn_of_little_space(needed, found.free_bytes)
         return
-    confirm("Switch?", yes=yes)
+    confirm_with_space("Switch?", needed_bytes=needed, free_bytes=found.free_bytes, yes=yes)
     begun, done = with_system(place, partial(wanted.begin, quiet=as_json))
     _show(begun, done.switches, to, as_json=as_json)
     if code := exit_code(done, begun.left_out):

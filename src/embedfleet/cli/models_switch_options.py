@@ -36,7 +36,11 @@ async def selection_of(system: System, tenant: str | None, campaign: str | None,
 
     given = [
         name
-        for name, is_given in (("--tenant", tenant), ("--campaign", campaign), ("--all", every))
+        for name, is_given in (
+            ("--tenant", tenant is not None),
+            ("--campaign", campaign is not None),
+            ("--all", every),
+        )
         if is_given
     ]
     if len(given) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
@@ -20,7 +20,7 @@ from embedfleet.cli.systems.opening import with_system
 
 if TYPE_CHECKING:
     from embedfleet.cli.systems.port import Switches, System
-    from embedfleet.model_switching.schemas import SwitchesOrdered
+    from embedfleet.model_switching.schemas import SwitchesOrdered, SwitchInfo
     from embedfleet.model_switching.selection import Selection
 
 P = ParamSpec("P")
@@ -42,6 +42,19 @@ class _Which:
 
     async def selection(self, system: System) -> Selection:
         return await selection_of(system, self._tenant, self._campaign, every=self._every)
+
+    async def under_way(self, system: System) -> Sequence[SwitchInfo]:
+        """Return the selected switches. Raises InvalidRequest if there is none."""
+        from embedfleet.errors import InvalidRequest
+
+        chosen = await self.selection(system)
+        door = await system.switches()
+        found = await door.list_switches(tenant=chosen.tenant, campaign=chosen.campaign)
+        if not found:
+            of = "" if chosen.tenant is None else f" of tenant `{chosen.tenant}`"
+            of = of if chosen.campaign is None else f" of campaign `{chosen.campaign}`"
+            raise InvalidRequest(f"no switch to another model{of} is under way: there is nothing to retire")
+        return found
 
 
 def _of_switches(command: Callable[Concatenate[Place, _Which, P], None]) -> Callable[..., None]:
@@ -150,8 +163,21 @@ def retire(
     After the switch that is the old model. Before it, or after a rollback, it is the new one: then the switch
     is given up.
     """
-    confirm("Delete the vectors of the model that answers no query? There is no way back.", yes=yes)
+    if not yes:
+        confirm(_what_retires(with_system(place, which.under_way)), yes=False)
     _give(place, which, lambda door, selection: door.retire(selection, force=force), as_json=as_json)
+
+
+def _what_retires(found: Sequence[SwitchInfo]) -> str:
+    """Return what is asked before the spaces that answer no query are emptied."""
+    what = "the model that answers no query"
+    if len(found) > 1:
+        what += f", of {len(found):,} tenants"
+    elif not 0 < found[0].percent < 100:
+        [one] = found
+        old = "all models that the tenant has left" if one.from_model == "route" else f"`{one.from_model}`"
+        what = f"{old if one.percent >= 100 else f'`{one.to_model}`'} of tenant {one.tenant_id}"
+    return f"Delete the vectors of {what}? There is no way back."
 
 
 def _give(place: Place, which: _Which, order: _Order, *, as_json: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from embedfleet.cli.disk_space import megabytes
+from embedfleet.cli.document_names import short_names
 from embedfleet.cli.output import print_json, readable_time, say, say_table, warn
 from embedfleet.wording import number_of, readable_seconds
 
@@ -145,8 +147,15 @@ def _say_worst(worst: Sequence[WorstQuestion]) -> None:
         return
     say("")
     say("questions that the new model answers worse, by the place of the right document:")
+    names = short_names((one.media_id, one.source) for one in worse)
     rows = [
-        (_place(one.old_rank), _place(one.new_rank), f"{one.overlap:.0%}", one.media_id, one.question)
+        (
+            _place(one.old_rank),
+            _place(one.new_rank),
+            f"{one.overlap:.0%}",
+            names[one.media_id, one.source],
+            one.question,
+        )
         for one in worse
     ]
     say_table(("old", "new", "overlap", "document", "question"), rows, right=(0, 1, 2))
@@ -210,8 +219,3 @@ def told_time(found: SwitchEstimate) -> str:
         return "not known: nothing was embedded with the model here yet"
     pace = f"{found.tokens_per_second:,.0f} tokens a second, {_PACES[found.pace_source]}"
     return f"about {readable_seconds(found.seconds)} at {pace}"
-
-
-def megabytes(size: int) -> str:
-    """Return a size in megabytes, or in gigabytes."""
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.cli.disk_space import confirm_with_space, megabytes, warn_of_little_space
 from embedfleet.cli.options import AsJson, ConfigFile, DataDir, settings_here
 from embedfleet.cli.output import confirm, print_json, say
 
@@ -65,12 +66,13 @@ def move(
     settings = settings_here(data_dir, config)
     target = target_of(settings, to, url, path)
     estimate = asyncio.run(_estimate(settings, target, opening=not unseen))
-    if dry_run:
+    needed, free = estimate.vector_bytes, estimate.free_bytes
+    if dry_run or not as_json:
         _show_estimate(estimate, as_json=as_json)
+    if dry_run:
+        warn_of_little_space(needed, free)
         return
-    if not as_json:
-        _show_estimate(estimate, as_json=False)
-    confirm("Move the vectors there?", yes=yes)
+    confirm_with_space("Move the vectors there?", needed_bytes=needed, free_bytes=free, yes=yes)
     found = asyncio.run(_ordered(settings, lambda conn, now: begin(conn, settings, target, now)))
     _show(found, as_json=as_json)
 
@@ -90,6 +92,7 @@ def back(
     from embedfleet.store_moving.orders import go_back
 
     settings = settings_here(data_dir, config)
+    _require_move(settings)
     confirm("Move the vectors back to the previous store?", yes=yes)
     _show(asyncio.run(_ordered(settings, go_back)), as_json=as_json)
 
@@ -109,9 +112,8 @@ def abort(
     from embedfleet.store_moving import orders
 
     settings = settings_here(data_dir, config)
-    kept = "what was copied stays in the target store"
-    deleted = "unless the vectors are on their way back, what was copied to the target store is deleted"
-    confirm(f"Call it off: {kept if leave else deleted}?", yes=yes)
+    _require_move(settings)
+    confirm(question_of_abort(leave=leave), yes=yes)
     order = partial(orders.abort, leave=leave)
     _show(asyncio.run(_ordered(settings, order)), as_json=as_json)
 
@@ -132,13 +134,38 @@ def retire(
     from embedfleet.store_moving import orders
 
     settings = settings_here(data_dir, config)
-    what = "Leave the previous store as it is" if leave else "Delete the rows of the previous store"
-    confirm(f"{what}? There is no way back.", yes=yes)
+    _require_move(settings)
+    confirm(question_of_retire(leave=leave), yes=yes)
 
     def order(conn: Connection, now: float) -> StoreMove:
         return orders.retire(conn, settings, now, leave=leave)
 
     _show(asyncio.run(_ordered(settings, order)), as_json=as_json)
+
+
+def question_of_abort(*, leave: bool) -> str:
+    """Return what is asked before a move is given up."""
+    kept = "what was copied stays in the target store"
+    deleted = "unless the vectors are on their way back, what was copied to the target store is deleted"
+    return f"Call it off: {kept if leave else deleted}?"
+
+
+def question_of_retire(*, leave: bool) -> str:
+    """Return what is asked before the previous store is given up."""
+    what = "Leave the previous store as it is" if leave else "Delete the rows of the previous store"
+    return f"{what}? There is no way back."
+
+
+def _require_move(settings: Settings) -> None:
+    """Raise InvalidRequest if no move is under way, before anything is asked about it."""
+    from embedfleet.bootstrap import open_guest
+    from embedfleet.store_moving import orders
+
+    async def look() -> None:
+        async with open_guest(settings) as guest:
+            await guest.database.read(orders.require_running)
+
+    asyncio.run(look())
 
 
 async def _estimate(settings: Settings, target: Settings, *, opening: bool) -> MoveEstimate:
@@ -187,10 +214,10 @@ def _show_estimate(found: MoveEstimate, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    free = "" if found.free_bytes is None else f"; {found.free_bytes / 1e6:.0f} MB are free there"
+    free = "" if found.free_bytes is None else f"; {megabytes(found.free_bytes)} are free there"
     say(f"to        {found.place}")
-    size = f"{found.vector_bytes / 1e6:.0f} MB of vectors, beside texts and indexes"
-    say(f"rows      {found.rows}: {size}{free}")
+    size = f"{megabytes(found.vector_bytes)} of vectors, beside texts and indexes"
+    say(f"rows      {found.rows:,}: {size}{free}")
 
 
 def _show(found: MoveStatus | None, *, as_json: bool) -> None:

@@ -190,7 +190,7 @@ class ExperimentAdministration:
             present = experiments.lock(conn, experiment_id)
             if present is None or (one.running and present.keep):
                 return
-            experiments.keep_no_longer(conn, present, now)
+            experiments.keep_no_longer(conn, present)
             if not one.running:
                 details = {"experiment_id": experiment_id}
                 audit.add(conn, Deed(self._actor, "experiment.free", one.tenant, details), now)
@@ -358,7 +358,7 @@ def _promote(conn: Connection, one: Experiment, chosen: Arm, wanted: Wanted | No
         # The tenant has it. What was filled for the comparison is not needed any more.
         present = experiments.lock(conn, one.experiment_id)
         assert present is not None
-        experiments.keep_no_longer(conn, present, now)
+        experiments.keep_no_longer(conn, present)
     elif mine is not None and mine.trial_of == one.experiment_id:
         orders.promote(conn, tenant)
     elif wanted is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
@@ -56,7 +57,6 @@ def planned(
 def info(conn: Connection, one: Experiment) -> ExperimentInfo:
     """Return the experiment without its questions."""
     found = one.findings
-    kept_until = found.get("kept_until")
     verdict, checks = found.get("verdict"), found.get("checks")
     warnings = list(found.get("warnings", ()))
     if found.get("lacking"):
@@ -83,9 +83,18 @@ def info(conn: Connection, one: Experiment) -> ExperimentInfo:
         expires_at=utc(one.expires_at),
         ended_at=None if one.ended_at is None else utc(one.ended_at),
         keep=one.keep,
-        space_kept_until=None if kept_until is None or one.keep else utc(kept_until),
+        space_kept_until=_kept_until(one),
         warnings=tuple(warnings),
     )
+
+
+def _kept_until(one: Experiment) -> datetime | None:
+    """Return when the second space is freed; None: at once, or by an order. A comparison without an end has
+    none."""
+    due = one.findings.get("kept_until")
+    if due is None or one.keep or one.ended_at is None or due <= one.ended_at:
+        return None
+    return utc(due)
 
 
 def results(conn: Connection, one: Experiment, settings: Settings) -> ExperimentResults:

@@ -22,7 +22,7 @@ from embedfleet.model_switching.schemas import (
     SwitchInfo,
     SwitchOrder,
 )
-from embedfleet.model_switching.selection import Selection
+from embedfleet.model_switching.selection import Selection, require_campaign_named
 from embedfleet.model_switching.standing import orders_now
 from embedfleet.records import audit, model_switches, tenants
 from embedfleet.records.audit import Deed
@@ -144,9 +144,10 @@ class SwitchAdministration:
         """Return up to `limit` switches, newest first, without their worst questions.
 
         Those that have ended are left out unless `ended`. For the next page, pass `next_cursor` of this page
-        as `after`. Raises InvalidRequest for another text.
+        as `after`. Raises InvalidRequest for another text, and for an empty campaign.
         """
         require_limit(limit)
+        require_campaign_named(campaign)
         scope = EveryTenant() if tenant is None else OneTenant(tenant)
 
         def look(conn: Connection) -> Page[SwitchInfo]:

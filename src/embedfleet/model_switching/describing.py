@@ -83,6 +83,7 @@ def _worst(conn: Connection, switch: ModelSwitch) -> tuple[WorstQuestion, ...]:
         WorstQuestion(
             question=one.text,
             media_id=one.media_id,
+            source=one.source,
             old_rank=one.old_rank,
             new_rank=one.new_rank,
             overlap=one.overlap,

@@ -116,6 +116,7 @@ class WorstQuestion(_Frozen):
 
     question: str = Field(description="A title, or a heading, of the document.")
     media_id: str
+    source: str | None = Field(default=None, description="Where the document came from, if that was said.")
     old_rank: int | None = Field(description="The place of the document in the old space; null: not found.")
     new_rank: int | None = Field(description="Its place in the new space; null: not found.")
     overlap: float = Field(description="The share of hits that both spaces have in common.")

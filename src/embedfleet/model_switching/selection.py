@@ -9,6 +9,15 @@ from embedfleet.errors import InvalidRequest
 LONGEST_CAMPAIGN = 32
 
 
+def require_campaign_named(campaign: str | None) -> None:
+    """Raise InvalidRequest for an empty campaign, such as a variable of a script that was never set."""
+    if campaign is not None and not campaign.strip():
+        raise InvalidRequest(
+            "campaign: is empty: give the `campaign` of a switch, as the JSON of switches has it, or none",
+            field="campaign",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The switch of one tenant, those of a campaign, or all. Raises InvalidRequest unless it is one of them.
@@ -21,6 +30,7 @@ class Selection:
     all_tenants: bool = False
 
     def __post_init__(self) -> None:
+        require_campaign_named(self.campaign)
         if (self.tenant is not None) + (self.campaign is not None) + self.all_tenants != 1:
             raise InvalidRequest("say whose switches are meant: of one tenant, of one campaign, or of all")
 

@@ -172,9 +172,9 @@ def end(conn: Connection, one: Experiment, now: float, **found: Any) -> bool:
     return True
 
 
-def keep_no_longer(conn: Connection, one: Experiment, now: float) -> None:
-    """Let the space of an experiment that this unit has locked be freed."""
-    _change(conn, one, {"kept_until": now}, keep=False)
+def keep_no_longer(conn: Connection, one: Experiment) -> None:
+    """Let the space of an experiment that has ended, and that this unit has locked, be freed at once."""
+    _change(conn, one, {"kept_until": one.ended_at}, keep=False)
 
 
 def _change(conn: Connection, one: Experiment, found: Mapping[str, Any], **values: Any) -> None:

@@ -37,10 +37,14 @@ class Question(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorstQuestion:
-    """A question with its text and its document. Ranks and overlap are as the gate has them."""
+    """A question with its text and its document. Ranks and overlap are as the gate has them.
+
+    `source` says where the document came from, if that was said.
+    """
 
     text: str
     media_id: str
+    source: str | None
     old_rank: int | None
     new_rank: int | None
     overlap: float
@@ -77,6 +81,7 @@ def of_switch(conn: Connection, switch: ModelSwitch) -> list[WorstQuestion]:
             switch_questions.c.overlap,
             switch_questions.c.is_title,
             documents.c.media_id,
+            documents.c.source,
             generations.c.title,
             chunks.c.heading,
         )
@@ -99,7 +104,6 @@ def of_switch(conn: Connection, switch: ModelSwitch) -> list[WorstQuestion]:
     for row in conn.execute(shown):
         text = row.title if row.is_title else row.heading
         if text:
-            found.setdefault(
-                row.place, WorstQuestion(text, row.media_id, row.old_rank, row.new_rank, row.overlap)
-            )
+            one = WorstQuestion(text, row.media_id, row.source, row.old_rank, row.new_rank, row.overlap)
+            found.setdefault(row.place, one)
     return list(found.values())

@@ -141,7 +141,7 @@ def begin(conn: Connection, settings: Settings, target: Settings, now: float) ->
 
 def go_back(conn: Connection, now: float) -> StoreMove:
     """Have the vectors move back to the previous store, which was kept in step."""
-    move = _running(conn)
+    move = require_running(conn)
     if move.phase is not MovePhase.KEEPING or _part_id(conn) != move.target_part:
         raise InvalidRequest(f"the move is {move.phase}: only after the switch is there a way back")
     return _entered(conn, move, MovePhase.COPYING, now, read_back=0)
@@ -154,7 +154,7 @@ def abort(conn: Connection, now: float, *, leave: bool = False) -> StoreMove:
     in the target store, and the previous one is kept in step again. With `leave`, the target store is not
     even opened, and what it holds stays there.
     """
-    move = _running(conn)
+    move = require_running(conn)
     if _part_id(conn) == move.target_part:
         if move.phase in (MovePhase.COPYING, MovePhase.VERIFYING, MovePhase.CLOSING):
             return _entered(conn, move, MovePhase.KEEPING, now)
@@ -170,7 +170,7 @@ def retire(conn: Connection, settings: Settings, now: float, *, leave: bool = Fa
     With `leave`, that store is not even opened, and what it holds stays there. Raises InvalidRequest before
     the switch, and if these settings do not name the new store.
     """
-    move = _running(conn)
+    move = require_running(conn)
     if _part_id(conn) != move.target_part or move.phase not in (MovePhase.KEEPING, MovePhase.DROPPING):
         raise InvalidRequest(f"the move is {move.phase}: the previous store is retired after the switch")
     if not is_same_place(settings, settings_at(settings, move.places[move.target_part])):
@@ -189,10 +189,11 @@ def _dropping(conn: Connection, move: StoreMove, now: float, *, leave: bool) -> 
 def _entered(conn: Connection, move: StoreMove, phase: MovePhase, now: float, **found: object) -> StoreMove:
     if not store_moves.enter(conn, move, phase, now, **found):
         raise Transient("the move went on to another phase just now: give the order again")
-    return _running(conn)
+    return require_running(conn)
 
 
-def _running(conn: Connection) -> StoreMove:
+def require_running(conn: Connection) -> StoreMove:
+    """Return the move that is under way. Raises InvalidRequest if there is none."""
     move = store_moves.running(conn)
     if move is None:
         raise InvalidRequest("no move of the vectors is under way: begin one")

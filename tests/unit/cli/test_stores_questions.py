@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 
 from embedfleet.cli import stores
+from embedfleet.errors import InvalidRequest
 
 
-class _Asked(Exception):
-    pass
-
-
-@pytest.mark.parametrize("order", [stores.abort, stores.retire])
+@pytest.mark.parametrize("question", [stores.question_of_abort, stores.question_of_retire])
 @pytest.mark.parametrize("leave", [False, True])
-def test_rows_that_are_left_are_not_said_to_be_deleted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, order: Callable[..., None], leave: bool
-) -> None:
-    def ask(question: str, *, yes: bool) -> None:
-        raise _Asked(question.lower())
+def test_rows_that_are_left_are_not_said_to_be_deleted(question: Callable[..., str], leave: bool) -> None:
+    assert ("delete" in question(leave=leave).lower()) is not leave
 
-    monkeypatch.setattr(stores, "confirm", ask)
-    with pytest.raises(_Asked) as asked:
-        order(leave=leave, data_dir=tmp_path)
-    assert ("delete" in str(asked.value)) is not leave
+
+@pytest.mark.parametrize("order", [stores.abort, stores.retire, stores.back])
+def test_nothing_is_asked_about_a_move_that_is_not_there(tmp_path: Path, order: Callable[..., None]) -> None:
+    with pytest.raises(InvalidRequest, match="no move of the vectors is under way"):
+        order(data_dir=tmp_path)
