@@ -249,6 +249,8 @@ async def test_a_space_is_retired_by_hand_when_its_experiment_has_ended(configur
             catalogue.goes_on.set()
         await ended(fleet, begun.experiment_id)
         assert (await order(fleet, orders.retire, now=time())).phase is SwitchPhase.RETIRING
+        shown = (await administration(fleet).show(begun.experiment_id)).experiment
+        assert (shown.keep, shown.space_kept_until) == (False, None)
         await until_phase(fleet, SwitchPhase.ENDED)
         # Nothing is in the way of another switch.
         await begin_switch(fleet)

@@ -51,11 +51,16 @@ def say_plan(plan: PlannedExperiment) -> None:
     say(f"compare      {plan.model_a} (A) with {plan.model_b} (B), tenant {plan.tenant}")
     left_out = sum(plan.left_out.values())
     if plan.source.value != "clicks":
-        reasons = f" ({readable(plan.left_out)})" if plan.left_out else ""
-        say(f"questions    {plan.questions:,} of {plan.source}, {left_out:,} left out{reasons}")
+        reasons = f" ({_words(readable(plan.left_out))})" if plan.left_out else ""
+        say(f"questions    {plan.questions:,}: {_words(plan.source)}; {left_out:,} left out{reasons}")
     say(f"needed       {_needed(plan.plan, plan.rule.smallest_difference, plan.rule.power)}")
     _say_work(plan.to_embed)
     _say_warnings(plan.warnings)
+
+
+def _words(code: str) -> str:
+    """Return a code of several words as people write it."""
+    return code.replace("_", " ")
 
 
 def _say_work(work: SwitchEstimate) -> None:
@@ -74,7 +79,9 @@ def _say_work(work: SwitchEstimate) -> None:
 def say_experiment(one: ExperimentInfo) -> None:
     """Write what is known of a comparison, without its questions."""
     say(f"experiment   {one.experiment_id} of {one.owner}")
-    say(f"compares     {one.model_a} (A) with {one.model_b} (B), tenant {one.tenant}, by {one.source}")
+    say(
+        f"compares     {one.model_a} (A) with {one.model_b} (B), tenant {one.tenant}, by {_words(one.source)}"
+    )
     say(f"rule         {one.rule.metric}: {_needed(one.plan, one.rule.smallest_difference, one.rule.power)}")
     say(f"phase        {one.phase}, {one.asked:,} asked of {one.questions:,}")
     say(f"begun        {readable_time(one.begun_at)}, expires {readable_time(one.expires_at)}")
@@ -102,9 +109,8 @@ def say_results(found: ExperimentResults) -> None:
     say_experiment(one)
     if found.metrics:
         say("")
-        say_table(
-            ("metric", "", "n", "A", "B", "B - A", "95%"), map(_figures, found.metrics), right=range(2, 6)
-        )
+        rows = [_figures(each)[1:] for each in found.metrics]
+        say_table(("metric", "n", "A", "B", "B - A", "95%"), rows, right=range(1, 5))
     if found.overlap is not None:
         say(f"overlap      {found.overlap:.1%} of the hits are those of both models")
     say("")
@@ -195,7 +201,8 @@ def _needed(plan: PlanInfo, smallest_difference: float, power: float) -> str:
 
 
 def _checks(checks: Checks) -> str:
-    told = f"{checks.alarms:,} false alarms in {checks.experiments:,} (up to {checks.allowed:,} allowed)"
+    alarms = number_of(checks.alarms, "false alarm")
+    told = f"{alarms} in {checks.experiments:,} (up to {checks.allowed:,} allowed)"
     if checks.repeated:
         told += f"; A asked twice: {checks.unequal:,} of {checks.repeated:,} answers differ"
     return told if checks.passed else f"FAILED: {told}"

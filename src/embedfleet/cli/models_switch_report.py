@@ -88,6 +88,8 @@ def _lines(one: SwitchInfo) -> Iterator[str]:
     if one.waits_for is not None:
         yield f"waits      {one.waits_for}"
     share = "" if one.percent == one.wanted_percent else f"; {one.wanted_percent:g}% once the gate is passed"
+    if one.phase.value == "retiring":
+        share = ""  # the gate is behind it, or it was given up
     if one.ended_at is None and one.trial_of is None:
         yield f"queries    {one.percent:g}% are answered with {one.to_model}{share}"
     if one.progress is not None:

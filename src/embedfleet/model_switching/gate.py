@@ -135,7 +135,7 @@ def _recall(found: Measured, settings: GateSettings) -> Sequence[str]:
     else:
         why = (
             f"a loss of more than {settings.max_recall_loss:.1%} (max_recall_loss) cannot be ruled out: ask "
-            "more questions (gate.questions), if the documents have more"
+            "more questions (model_switching.gate.questions), if the documents have more"
         )
     return [f"{told}, {why}"]
 

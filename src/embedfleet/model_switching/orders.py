@@ -319,10 +319,14 @@ def retire(conn: Connection, tenant: str, now: float, *, force: bool = False) ->
 
     The space of a trial is left to its experiment while that runs. It may be emptied when that has ended.
     """
+    seen = model_switches.running_of(conn, [tenant]).get(tenant)
+    # In this order, as where an experiment ends and its space is freed.
+    owner = None if seen is None or seen.trial_of is None else experiments.lock(conn, seen.trial_of)
     switch = _locked(conn, tenant, trials=True)
-    owner = None if switch.trial_of is None else experiments.get(conn, switch.trial_of)
-    if owner is not None and owner.running:
-        raise _under_way(switch)
+    if owner is not None and owner.experiment_id == switch.trial_of:
+        if owner.running:
+            raise _under_way(switch)
+        experiments.keep_no_longer(conn, owner)
     return _retire(conn, switch, now, force=force)
 
 
