@@ -215,6 +215,7 @@ async def test_a_promotion_does_not_lose_the_space_to_the_leader_who_frees_those
         finally:
             catalogue.goes_on.set()
         assert (await row(fleet, begun.experiment_id)).findings["reason"] == "its model was promoted"
+        assert (await administration(fleet).show(begun.experiment_id)).experiment.promoted == NEW
         await until_phase(fleet, SwitchPhase.SERVING)
 
 

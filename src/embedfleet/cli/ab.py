@@ -26,7 +26,7 @@ from embedfleet.cli.ab_options import (
     SmallestDifference,
     Yes,
 )
-from embedfleet.cli.ab_report import HEADINGS, RIGHT, cells, say_experiment, say_plan, say_results
+from embedfleet.cli.ab_report import HEADINGS, RIGHT, cells, own_arm, say_experiment, say_plan, say_results
 from embedfleet.cli.disk_space import confirm_with_space
 from embedfleet.cli.options import AsJson, Tenant
 from embedfleet.cli.output import confirm, print_json, say, say_table, warn
@@ -162,8 +162,7 @@ def promote(
 def _promotion(one: ExperimentInfo, arm: str | None) -> str:
     """Return what is asked before an arm is promoted; B if none is named."""
     chosen = arm or one.model_b
-    own = "route" if "route" in (one.model_a, one.model_b) else one.model_a
-    if chosen == own:
+    if chosen == own_arm(one):
         return f"Leave tenant {one.tenant} as it is, and free the other space?"
     return f"Switch tenant {one.tenant} to {chosen}, if it passes the gate?"
 

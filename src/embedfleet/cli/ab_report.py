@@ -90,13 +90,22 @@ def say_experiment(one: ExperimentInfo) -> None:
     if one.checks is not None:
         say(f"A/A check    {_checks(one.checks)}")
     say(f"verdict      {_verdict(one)}")
+    if one.promoted is not None:
+        say(f"promoted     {one.promoted}")
     if one.ended_at is not None:
         say(f"space kept   {_kept(one)}")
     _say_warnings(one.warnings)
 
 
+def own_arm(one: ExperimentInfo) -> str:
+    """Return the arm that the tenant has while it is compared."""
+    return "route" if "route" in (one.model_a, one.model_b) else one.model_a
+
+
 def _kept(one: ExperimentInfo) -> str:
     """Say how long the second space is kept."""
+    if one.promoted not in (None, own_arm(one)):
+        return "by the switch to it: `embedfleet models switches` shows that"
     if one.keep:
         return "until it is ended by hand"
     until = one.space_kept_until

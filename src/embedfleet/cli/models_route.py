@@ -146,7 +146,7 @@ def _show(found: RoutingInfo, *, as_json: bool) -> None:
         return
     model = f"{found.model} (the tenant's)" if found.model else f"{found.default_model} (the default)"
     say(f"tenant       {found.tenant_id}")
-    say(f"no rule      {model}")
+    say(f"otherwise    {model}")
     rows = [
         (f"{number}{whose}", rule.model, _conditions(rule))
         for whose, rules in ((" of the tenant", found.rules), ("", found.rules_of_settings))

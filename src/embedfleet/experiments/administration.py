@@ -225,6 +225,10 @@ class ExperimentAdministration:
         settings = self._settings.experiments
 
         def promote(conn: Connection) -> None:
+            # Locked before its switch, as where an experiment ends and its space is freed.
+            present = experiments.lock(conn, experiment_id)
+            assert present is not None
+            experiments.record_promotion(conn, present, chosen)
             _promote(conn, one, chosen, wanted, now)
             details = {"experiment_id": experiment_id, "model": chosen.name}
             audit.add(conn, Deed(self._actor, "experiment.promote", one.tenant, details), now)

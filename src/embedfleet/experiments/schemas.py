@@ -204,6 +204,7 @@ class ExperimentInfo(Frozen):
     ended_at: datetime | None
     keep: bool
     space_kept_until: datetime | None
+    promoted: str | None = Field(default=None, description="The arm that the tenant was given; null: none.")
     warnings: tuple[str, ...] = ()
 
     def json_document(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def info(conn: Connection, one: Experiment) -> ExperimentInfo:
         ended_at=None if one.ended_at is None else utc(one.ended_at),
         keep=one.keep,
         space_kept_until=_kept_until(one),
+        promoted=found.get("promoted"),
         warnings=tuple(warnings),
     )
 

@@ -177,6 +177,11 @@ def keep_no_longer(conn: Connection, one: Experiment) -> None:
     _change(conn, one, {"kept_until": one.ended_at}, keep=False)
 
 
+def record_promotion(conn: Connection, one: Experiment, arm: Arm) -> None:
+    """Note which arm of an experiment, which this unit has locked, the tenant was given."""
+    _change(conn, one, {"promoted": arm.name})
+
+
 def _change(conn: Connection, one: Experiment, found: Mapping[str, Any], **values: Any) -> None:
     values["findings"] = json.dumps({**one.findings, **found})
     conn.execute(update(experiments).where(experiments.c.experiment_id == one.experiment_id).values(**values))
