@@ -97,7 +97,7 @@ format: $(VENV)/.test ## put the code into its form
 
 .PHONY: bench
 bench: $(VENV)/.bench .venv-fastembed/.made .venv-infinity/.made ## the benchmarks of docs/performance.md, but for some that it names; JSON goes to benchmarks/results
-	for script in chunking startup memory embedding interactive vector_store filters "cascade --rounds 3 --price 0.02" bridge fusion model_switch broker_memory pipeline \
+	for script in chunking startup memory embedding interactive vector_store filters "cascade --rounds 3 --price 0.02" fusion model_switch broker_memory pipeline \
 	  peers "peers --model minilm" chart small_documents \
 	  autoscaling guard_sensitivity traffic_router fairness scaling_out latency "fairness --broker redis" "scaling_out --broker redis" \
 	  scaling_out_processes worker_overhead "latency --system fleet" embeddings_api broker_redis shutdown streams adopting; do set -- $$script; name=$$1; shift; \

@@ -22,7 +22,6 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         pytest.param("adopting.py --short", "vectors_changed", marks=pytest.mark.slow),
         ("autoscaling.py --short", "figures"),
-        pytest.param("bridge.py --short", "map_us_a_query", marks=pytest.mark.slow),
         pytest.param("broker_costs.py --short", "server_us", marks=pytest.mark.slow),
         pytest.param("cascade.py --short", "two models", marks=pytest.mark.slow),
         pytest.param("fleet_costs.py --short", "postgresql_log_bytes", marks=pytest.mark.slow),
