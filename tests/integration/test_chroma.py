@@ -130,6 +130,19 @@ def stopped(pid: int) -> Iterator[psutil.Process]:
 
 
 class TestRows:
+    async def test_while_searches_come_the_next_one_waits_for_a_part_of_a_large_write(
+        self, store: ChromaVectorStore
+    ) -> None:
+        many = [f"row {number}" for number in range(100)]
+        question = rows(["any"]).vectors[0]
+        assert await store.query(BOOKS, question, limit=1) == []
+        writing = asyncio.create_task(store.upsert(BOOKS, rows(many)))
+        while not await store.query(BOOKS, question, limit=1):
+            pass
+        assert not writing.done(), "the search that met the first rows waited for the last ones"
+        await writing
+        assert await existing(store) == set(many)
+
     async def test_an_upsert_replaces_metadata_whole(self, store: ChromaVectorStore, tmp_path: Path) -> None:
         """Chroma's own merges: a key of the old generation would stay for ever."""
         await store.upsert(BOOKS, rows(["a", "b"], metadatas=[{"old": 1, "both": 1}, {"old": 1}]))

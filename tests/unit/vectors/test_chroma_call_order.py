@@ -33,6 +33,18 @@ def test_a_write_goes_on_however_many_searches_wait() -> None:
     assert done.count("search") == 20
 
 
+def test_a_large_write_is_in_parts_while_searches_come_and_only_then() -> None:
+    now = 100.0
+    order = CallOrder(lambda: now)
+    assert order.rows_of_a_write(500) == 500
+    order.add(str, urgent=False)
+    assert order.rows_of_a_write(500) == 500
+    order.add(str, urgent=True)
+    assert (order.rows_of_a_write(500), order.rows_of_a_write(3)) == (16, 3)
+    now += 5.0
+    assert order.rows_of_a_write(500) == 500
+
+
 def test_a_cancelled_call_is_left_out_and_an_error_is_that_of_its_caller() -> None:
     order = CallOrder()
     done: list[str] = []

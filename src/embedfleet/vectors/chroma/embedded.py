@@ -6,8 +6,8 @@ stop everything else: chunking, bookkeeping, the renewal of leases. So Chroma ru
 
 Chroma is thread-safe, but two processes that write one directory corrupt it. So the process that opens a
 store holds the `DataDirectoryLock`, and the child holds a lock in the directory. A call blocks until it is
-answered, so all calls run on one thread that the store owns; searches go before writes that wait
-(`call_order`).
+answered, so all calls run on one thread that the store owns; searches go before writes that wait, and
+between the parts of a large one (`call_order`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from embedfleet.vectors.chroma.frames import OPEN, QUERY_IN_TURN, VECTORS_IN_TUR
 from embedfleet.vectors.chroma.operations import ChromaCollections
 from embedfleet.vectors.chroma.process import CHILD, ChromaProcess, ProcessLost
 from embedfleet.vectors.chroma.store import ChromaStore
-from embedfleet.vectors.port import CollectionKey, Hit
+from embedfleet.vectors.port import CollectionKey, Hit, VectorRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 class ChromaVectorStore(ChromaStore):
-    """The embedded store. Cancelling a call stops the waiting but not the write."""
+    """The embedded store. Cancelling a call stops the waiting, but not the write that is under way."""
 
     def __init__(self, directory: Path) -> None:
         """Create a store that is not open yet. Use `open` to get an open one."""
@@ -70,6 +70,15 @@ class ChromaVectorStore(ChromaStore):
             self._closed = True
             await self._on_thread(self._end)
             self._thread.shutdown()
+
+    async def upsert(self, collection: CollectionKey, rows: VectorRows) -> None:
+        left = rows
+        while True:
+            now = self._order.rows_of_a_write(len(left.ids))
+            await super().upsert(collection, left.part(0, now))
+            if now == len(left.ids):
+                return
+            left = left.part(now, len(left.ids))
 
     async def mark(self) -> str | None:
         with self._mark_errors():
