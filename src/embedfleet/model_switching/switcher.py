@@ -104,7 +104,7 @@ class ModelSwitcher:
                     waits_for = one_line(exc)
                     logger.bind(tenant=switch.tenant).debug("the switch goes on later: {}", waits_for)
                     failures.append(exc)
-                await self._tell_hold_up(switch, waits_for)
+                await self._hold_ups.tell(switch, waits_for)
             if share:
                 running = await self._carried_on()
                 self._giving_way.begun(running)
@@ -129,12 +129,6 @@ class ModelSwitcher:
             if jobs_at_a_time != (None if told is None else told["jobs"]):
                 pace = None if jobs_at_a_time is None else {"jobs": jobs_at_a_time}
                 await self._database.write(partial(_keep_pace, switch_id=switch.switch_id, pace=pace))
-
-    async def _tell_hold_up(self, switch: ModelSwitch, waits_for: str | None) -> None:
-        """Keep with the switch why it does not go on now, for those who look at it."""
-        if waits_for != switch.findings.get("waits_for"):
-            keep = partial(_keep_hold_up, switch_id=switch.switch_id, waits_for=waits_for)
-            await self._database.write(keep)
 
     async def _release(self) -> None:
         """End jobs that waited for another one which has failed, was cancelled, or takes too long."""
@@ -284,12 +278,6 @@ def _takes_a_turn(switch: ModelSwitch) -> bool:
     """
     busy = (SwitchPhase.FILLING, SwitchPhase.CHECKING, SwitchPhase.RETIRING)
     return switch.phase in busy and not (switch.is_trial and switch.phase is SwitchPhase.FILLING)
-
-
-def _keep_hold_up(conn: Connection, switch_id: int, waits_for: str | None) -> None:
-    present = model_switches.lock(conn, switch_id)
-    if present is not None and present.running:
-        model_switches.change(conn, present, findings={"waits_for": waits_for})
 
 
 def _keep_pace(conn: Connection, switch_id: int, pace: Mapping[str, Any] | None) -> None:
