@@ -22,6 +22,8 @@ _FIRST_SHARE = 0.1
 _IDLE_SECONDS = 10.0
 # The searches that met no turn, of which the latest count; those of before the backfill are among them.
 _MOST_ALONE = 400
+# Of more searches than this ago, how long one took tells of another time: other load, other documents.
+_RECENT = 600
 # The latest searches of all. A p95 of fewer than a hundred depends on a handful of them.
 _MOST_LATEST = 150
 # A decision needs this many new searches, so that most that it judges by are of the share it decided last.
@@ -45,7 +47,9 @@ class SearchPace:
         """`max_slowdown`: how many times as long 95% of the searches may take. 0: there is no limit."""
         self._max_slowdown = max_slowdown
         self._share = _FIRST_SHARE
-        self._alone: deque[float] = deque(maxlen=_MOST_ALONE)
+        self._heard = 0
+        # Each with the number of the search.
+        self._alone: deque[tuple[int, float]] = deque(maxlen=_MOST_ALONE)
         self._latest: deque[float] = deque(maxlen=_MOST_LATEST)
         self._new = 0
         self._last_search = float("-inf")
@@ -76,14 +80,17 @@ class SearchPace:
     def hear(self, searches: Iterable[SearchTime]) -> None:
         """Count searches that have ended, and decide about the share when there are enough."""
         for search in searches:
+            self._heard += 1
             self._last_search = max(self._last_search, search.ended)
             met = any(begin < search.ended and search.began < end for begin, end in self._turns)
             if not met:
-                self._alone.append(search.seconds)
+                self._alone.append((self._heard, search.seconds))
             if self._turns:
                 self._latest.append(search.seconds)
                 self._new += 1
-        if self._new >= _NEW_PER_DECISION and len(self._alone) >= _FEWEST_ALONE:
+        while self._alone and self._alone[0][0] <= self._heard - _RECENT:
+            self._alone.popleft()
+        if self._new >= _NEW_PER_DECISION:
             self._decide()
 
     def share(self, now: float) -> float | None:
@@ -94,7 +101,12 @@ class SearchPace:
 
     def _decide(self) -> None:
         self._new = 0
-        self.slowdown = _p95(self._latest) / max(_p95(self._alone), 1e-9)
+        if len(self._alone) < _FEWEST_ALONE:
+            # What a search takes without the backfill is not known. Longer rests have more that meet no turn.
+            self.slowdown = None
+            self._share = max(LEAST_SHARE, self._share * _LOWER_BY)
+            return
+        self.slowdown = _p95(self._latest) / max(_p95([seconds for _, seconds in self._alone]), 1e-9)
         used = (self.slowdown - 1) / max(self._max_slowdown - 1, 1e-9)
         if used > _LOWER_ABOVE:
             self._share = max(LEAST_SHARE, self._share * _LOWER_BY)

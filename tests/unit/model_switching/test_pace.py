@@ -37,6 +37,10 @@ class Host:
 
     def rounds(self, count: int) -> list[float]:
         """Turns and rests, with five searches beside a turn and five in the rest after it."""
+        return self.turns(count, in_a_rest=5)
+
+    def turns(self, count: int, *, in_a_rest: int = 0) -> list[float]:
+        """Turns with five searches beside each, and some in the rest after it. Returns their shares."""
         shares = []
         for _ in range(count):
             share = self.pace.share(self.now)
@@ -46,7 +50,7 @@ class Host:
             for _ in range(5):
                 self.search(share)
             self.pace.turn_ends(self.now)
-            for _ in range(5):
+            for _ in range(in_a_rest):
                 self.search()
         return shares
 
@@ -78,6 +82,24 @@ def test_it_is_never_0_and_recovers() -> None:
     assert busy.rounds(200)[-1] == LEAST_SHARE > 0
     busy.slowdown = lambda share: 1.0
     assert busy.rounds(300)[-1] == 1.0
+
+
+def test_what_searches_took_long_ago_does_not_count() -> None:
+    """They were slow for another reason. At a high share, no search falls into the short rests."""
+    busy = host(lambda share: 1 + 2 * share)
+    busy.load = 10.0
+    for _ in range(400):
+        busy.search()
+    busy.load = 1.0
+    assert busy.turns(300)[-1] == LEAST_SHARE, "rests become longer until it is known"
+    assert 0.1 < sum(busy.rounds(300)[-100:]) / 100 < 0.3
+
+
+def test_a_process_that_starts_in_a_backfill_rests_longer_until_a_search_meets_none() -> None:
+    busy = Host(SearchPace(LIMIT), lambda share: 1 + 2 * share)
+    busy.search(1.0)
+    first, *_, last = busy.turns(100)
+    assert last == LEAST_SHARE < first
 
 
 def test_without_searches_for_a_while_there_is_no_limit_and_then_the_share_is_as_before() -> None:
