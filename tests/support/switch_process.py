@@ -187,8 +187,11 @@ async def submit_on(fleet: Running, story: str) -> None:
     """Submit documents, new ones and changed ones by turns.
 
     While the tenant has its route, each names its model. It is left by an order of this process that comes
-    after the submissions.
+    after the submissions. None comes in while the route is asked twice: an answer that differs for that would
+    end the comparison before it has come to the next point.
     """
+    if story == FROM_ROUTE:
+        await fleet.system.database.until(partial(pilot_is_over, fleet))
     switch = await fleet.system.database.read(partial(model_switches.newest_of, tenant=TENANT))
     has_route = switch is None or switch.writes_both
     for number in range(2):
@@ -196,6 +199,12 @@ async def submit_on(fleet: Running, story: str) -> None:
         for fields in (document(new), document(number, more=f"It is {os.getpid()}.")):
             more = {"model": home_of(fields["media_id"])} if story == FROM_ROUTE and has_route else {}
             await fleet.jobs.wait(await fleet.submit(**fields, **more))
+
+
+async def pilot_is_over(fleet: Running) -> bool | None:
+    """Whether no comparison is before, or among, the first questions, which the route is asked twice."""
+    asking = (ExperimentPhase.PREPARING, ExperimentPhase.PILOTING)
+    return not any(one.phase in asking for one in await administration(fleet).list_experiments()) or None
 
 
 async def order_on(fleet: Running, point: str, submitting: asyncio.Task[None]) -> None:
@@ -239,7 +248,9 @@ async def promote_on(fleet: Running, submitting: asyncio.Task[None]) -> None:
     """
     database, door = fleet.system.database, administration(fleet)
     known = await door.list_experiments()
-    begun = known[0] if len(known) else await begin_experiment(fleet, model_a=ROUTE, keep=True)
+    if not known:
+        await submitting
+    begun = known[0] if known else await begin_experiment(fleet, model_a=ROUTE, keep=True)
     await ended_experiment(fleet, begun.experiment_id)
     if (await switch_of(database)).is_trial:
         await door.promote(begun.experiment_id)
