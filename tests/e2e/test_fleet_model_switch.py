@@ -17,7 +17,7 @@ from embedfleet.experiments.administration import ExperimentAdministration
 from embedfleet.inference.catalogue import Catalogue
 from embedfleet.model_switching import orders
 from embedfleet.queue_schemas import Stage
-from embedfleet.records import experiments
+from embedfleet.records import experiments, model_switches
 from embedfleet.records.arms import ROUTE
 from embedfleet.searching.search import SearchRequest
 from embedfleet.sql.states import SwitchPhase
@@ -113,8 +113,8 @@ async def is_over(guest: GuestSystem, experiment_id: str) -> bool:
 
 
 async def some_are_copied(guest: GuestSystem, owner: str, *, at_least: int = 1) -> bool:
-    found = await guest.jobs.of(owner).list_collections()
-    return {one.model: one.documents for one in found}.get(NEW, 0) >= at_least
+    switch = await switch_of(guest.database, owner)
+    return (await guest.database.read(partial(model_switches.counts, switch=switch))).there >= at_least
 
 
 async def in_phase(guest: GuestSystem, owner: str, phase: SwitchPhase) -> None:
