@@ -171,6 +171,14 @@ async def cannot_verify(fleet: Running, settings: Settings) -> None:
         await Verification(system.database, system.store, truth).check(switch.to_collection)
 
 
+async def comes_back(store: ChromaServer, fleet: Running, searching: Searching, job_id: str) -> None:
+    """The store is back: what was submitted without it is stored, searches are answered, the switch ends."""
+    store.start()
+    assert (await ended(fleet, job_id)).status is JobStatus.COMPLETED
+    await searching.until_answered()
+    await serves_and_ends(fleet, SOME + 1)
+
+
 async def serves_and_ends(fleet: Running, documents: int) -> None:
     """The switch comes to its end, with all documents and no others."""
     switch = await until_phase(fleet, SwitchPhase.SERVING)
@@ -220,10 +228,7 @@ async def test_a_store_that_is_away_while_the_new_space_is_filled(
             await searching.until_away()
             await cannot_verify(fleet, settings)
             assert not (await fleet.jobs.get_job_status(job_id)).status.terminal
-            own_chroma.start()
-            assert (await ended(fleet, job_id)).status is JobStatus.COMPLETED
-            await searching.until_answered()
-            await serves_and_ends(fleet, SOME + 1)
+            await comes_back(own_chroma, fleet, searching, job_id)
 
 
 @pytest.mark.parametrize(
@@ -258,10 +263,7 @@ async def test_a_store_that_is_away_while_the_gate_checks_the_new_space(
             await searching.until_away()
             await cannot_verify(fleet, settings)
             assert not (await fleet.jobs.get_job_status(job_id)).status.terminal
-            own_chroma.start()
-            assert (await ended(fleet, job_id)).status is JobStatus.COMPLETED
-            await searching.until_answered()
-            await serves_and_ends(fleet, SOME + 1)
+            await comes_back(own_chroma, fleet, searching, job_id)
 
 
 @pytest.mark.slow
@@ -281,10 +283,7 @@ async def test_a_store_that_is_away_while_the_new_space_answers(
             # An order needs no store.
             await order(fleet, orders.serve, percent=40.0, now=time())
             assert not (await fleet.jobs.get_job_status(job_id)).status.terminal
-            own_chroma.start()
-            assert (await ended(fleet, job_id)).status is JobStatus.COMPLETED
-            await searching.until_answered()
-            await serves_and_ends(fleet, SOME + 1)
+            await comes_back(own_chroma, fleet, searching, job_id)
 
 
 @pytest.mark.slow
